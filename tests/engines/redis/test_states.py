@@ -1,12 +1,15 @@
 """How the state of a user is announced in channels of many shards."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from tests.engines.conformance import EMPTY, Recorder
-from tests.engines.redis.nodes import MANY, PREFIX, Nodes, channel_in, event_of, names_in
+from tests.engines.redis.nodes import MANY, PREFIX, Nodes, channel_in, event_of, link_of, names_in
 from tests.redis_server import RedisServer
+from tests.stoppable_line import StoppableLine
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.core.events import Presence, UserStateChanged
@@ -15,7 +18,9 @@ from channelstream.core.user import UserUpdate
 from channelstream.engines.members import Member
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import prefixes
+from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard_client import AGAIN
+from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
 
@@ -108,6 +113,65 @@ def test_a_user_without_pending_state_is_dropped_by_a_heartbeat(
         assert redis.cli("SMEMBERS", f"{PREFIX}telling") == ""
 
     with_one_shard(life)
+
+
+async def change_that_is_large(
+    near: Nodes, others: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> tuple[RedisEngine, Recorder, Callable[[], Awaitable[object]], list[str]]:
+    """Return a node with very many channels of a user, a change of its state, and the calls that this makes."""
+    near.settings = RedisSettings(PATIENCE_S, PATIENCE_S)
+    listener, recorder = await near.member("bob", *MANY, notify_state=True)
+    engine, _ = await others.member("ann", *MANY)
+    client, calls = engine._shards.at("ann").client, list[str]()
+
+    async def call(operation: str, **arguments: Any) -> Any:
+        calls.append(operation)
+        return await type(client).call(client, operation, **arguments)
+
+    monkeypatch.setattr(client, "call", call)
+    update = UserUpdate({"text": "x" * 60_000}, {}, ["text"])
+    return listener, recorder, lambda: engine.update_user("ann", update), calls
+
+
+def changes(recorder: Recorder) -> int:
+    return sum(isinstance(event_of(entry), UserStateChanged) for entry in recorder.entries)
+
+
+def test_a_large_announcement_waits_for_other_nodes(
+    with_a_line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it does not overflow the subscription of one that receives more slowly."""
+    monkeypatch.setattr("channelstream.engines.redis.shard_client.ASK_TIMEOUT_S", PATIENCE_S)
+
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
+        listener, recorder, change, calls = await change_that_is_large(near, others, monkeypatch)
+        link = link_of(listener)
+        line.cut()
+        changing = asyncio.ensure_future(change())
+        await soon(lambda: changing.done() or "echo" in calls)
+        assert not changing.done()
+        line.mend()
+        await changing
+        await soon(lambda: changes(recorder) == len(MANY))
+        assert link_of(listener) is link
+
+    with_a_line(life)
+
+
+def test_a_node_that_does_not_answer_is_waited_for_once(
+    with_a_line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channelstream.engines.redis.shard_client.ASK_TIMEOUT_S", 0.01)
+
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
+        _, recorder, change, calls = await change_that_is_large(near, others, monkeypatch)
+        line.cut()
+        await change()
+        assert calls.count("nodes") > calls.count("echo") == 1
+        line.mend()
+        await soon(lambda: changes(recorder) == len(MANY))
+
+    with_a_line(life)
 
 
 def test_a_state_is_announced_in_channels_of_every_shard(with_three_shards: Any) -> None:

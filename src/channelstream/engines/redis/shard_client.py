@@ -6,9 +6,10 @@ A call is made once, except while the slot of the shard moves: a refused call ha
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,6 +29,8 @@ CHUNK = 100
 """Channels or users named in one call; the script answers how many of them it has done."""
 AGAIN = b"again"
 """The answer of the script if it has stopped at its limits: the caller makes the same call again."""
+ECHO_STEPS = 8
+"""Steps, of 1 MiB at most, after which a call that publishes very much waits for the other nodes."""
 ASK_TIMEOUT_S = 2.0
 """How long another node may take to execute a command, in seconds."""
 _NOTHING: Mapping[str, Any] = {}
@@ -123,10 +126,36 @@ class ShardClient:
             await link.subscription.await_mark(mark, until_s)
 
     async def send_paced(self, operation: str, **arguments: Any) -> None:
-        """Run an operation that publishes very much, each step with its own deadline: a finished step proves progress."""
-        step = partial(self.step, operation, **arguments)
-        while await self.outlast_move(step, arguments=arguments) == AGAIN:
-            pass
+        """Run an operation that publishes very much, each step with its own deadline: a finished step proves progress.
+
+        Now and then it waits for the other nodes, which may receive more slowly than this one.
+        """
+        step, silent = partial(self.step, operation, **arguments), set[str]()
+        for done in count(1):
+            if await self.outlast_move(step, arguments=arguments) != AGAIN:
+                return
+            if done % ECHO_STEPS == 0:
+                silent |= await self._await_nodes(silent)
+
+    async def _await_nodes(self, silent: Collection[str]) -> set[str]:
+        """Wait until the other nodes have received what was published up to now; return those that did not say so.
+
+        Args:
+            silent: nodes that are not waited for.
+        """
+        living = {node.decode() for node, *_, lives in await self.call("nodes") if lives}
+        others = sorted(living.difference(silent, [self._node.name]))
+        received = await asyncio.gather(*map(self._has_received, others))
+        return {node for node, is_done in zip(others, received, strict=True) if not is_done}
+
+    async def _has_received(self, node: str) -> bool:
+        """Wait for the echo of a node; false if it does not come in time."""
+        with suppress(Unavailable):
+            async with self.replies.expect() as (token, echo):
+                if await self.call("echo", node=self._node.name, token=token, to=node):
+                    await asyncio.wait_for(echo, ASK_TIMEOUT_S)
+                return True
+        return False
 
     async def call_for_each(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:
         """Run an operation on a list, in as many calls as it takes: each call answers how many items it has done.

@@ -10,8 +10,9 @@ of the previous event in its channel. If that event was not received, the link i
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from redis.exceptions import ConnectionError as Lost
 
@@ -182,9 +183,9 @@ class ShardSubscriber:
                 self._delivery.taken_over(rest.decode())
             case b"ask":
                 node, token, command = rest.split(b" ", 2)
-                answer = self._link.run(self._answer(node.decode(), token.decode(), command))
-                self._answers.add(answer)
-                answer.add_done_callback(self._answers.discard)
+                self._run(self._answer(node.decode(), token.decode(), command))
+            case b"echo":
+                self._run(self._echo(*rest.decode().split()))
             case b"mark" | b"reply":
                 token, _, data = rest.partition(b" ")
                 if kind == b"mark":
@@ -211,6 +212,16 @@ class ShardSubscriber:
     async def _answered(self) -> None:
         if self._answers:
             await asyncio.wait(list(self._answers), timeout=ANSWERED_WITHIN_S)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        answer = self._link.run(work)
+        self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
+
+    async def _echo(self, node: str, token: str) -> None:
+        """Let a node know that this one has received what was published before."""
+        with suppress(Unavailable):
+            await self._client.call("reply", node=node, token=token, blob=b"")
 
     async def _answer(self, node: str, token: str, command: bytes) -> None:
         try:

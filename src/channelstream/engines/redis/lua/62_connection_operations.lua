@@ -130,6 +130,11 @@ function operations.ask_node(a)
   return call(PUBLISH, key('#n', a.to), 'ask ' .. a.node .. ' ' .. a.token .. ' ' .. ARGV[7])
 end
 
+-- Let a node say that it has received what was published before; return how many nodes are asked.
+function operations.echo(a)
+  return call(PUBLISH, key('#n', a.to), 'echo ' .. a.node .. ' ' .. a.token)
+end
+
 -- Send a command to the owner of a connection; return how many nodes have received it, or -1 if no node owns the
 -- connection.
 function operations.ask(a)
