@@ -1,6 +1,7 @@
 """`groups.py PORT`, for an interpreter with Django Channels: a message to /publish is sent to the group of all clients."""
 
 import sys
+from typing import Any
 
 import django
 import uvicorn
@@ -21,18 +22,18 @@ from django.urls import path  # noqa: E402
 
 
 class Subscriber(AsyncWebsocketConsumer):
-    async def connect(self):
+    async def connect(self) -> None:
         await self.channel_layer.group_add("bench", self.channel_name)
         await self.accept()
 
-    async def bench_message(self, event):
+    async def bench_message(self, event: Any) -> None:
         await self.send(text_data=event["text"])
 
 
 sockets = URLRouter([path("ws", Subscriber.as_asgi())])
 
 
-async def app(scope, receive, send):
+async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await sockets(scope, receive, send)
         return

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import socketio
 import uvicorn
@@ -11,7 +12,7 @@ sio = socketio.AsyncServer(async_mode="asgi", transports=["websocket"], ping_int
 rooms = socketio.ASGIApp(sio)
 
 
-async def app(scope, receive, send):
+async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http" or scope["path"] != "/publish":
         await rooms(scope, receive, send)
         return

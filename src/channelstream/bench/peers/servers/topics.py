@@ -1,6 +1,7 @@
 """`topics.py PORT`, for an interpreter with socketify: a message to /publish is sent to every client of /ws."""
 
 import sys
+from typing import Any
 
 from socketify import App, AppListenOptions, CompressOptions, OpCode
 
@@ -11,7 +12,7 @@ BACKPRESSURE_BYTES = 16 << 20
 def main() -> None:
     app = App()
 
-    async def publish(response, request):
+    async def publish(response: Any, request: Any) -> None:
         body = await response.get_data()
         app.publish("bench", body.getvalue(), OpCode.TEXT)
         response.end("ok")
