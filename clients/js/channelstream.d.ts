@@ -216,7 +216,7 @@ export class Roster {
   load(answer: object, names?: string[]): void;
   /** The same for an answer that is still to come. Events that are applied meanwhile override it. */
   loadLater(answer: Promise<object>, names?: string[]): Promise<void>;
-  /** Apply a `presence` or `user_state_change`. Other events change nothing. */
+  /** Apply a `presence`, `user_state_change` or `unsubscribed`. Other events change nothing. */
   apply(event: StreamEvent): void;
 }
 

@@ -96,6 +96,7 @@ export class Roster {
 
   apply(event) {
     const { type, channel, user, message, state } = event;
+    if (type === "unsubscribed") this.load({ channels: this.channels.filter((name) => !event.channels.includes(name)) });
     const isPresence = type === "presence";
     if (!isPresence && type !== "user_state_change") return;
     for (const events of this.#recordings) {
@@ -460,7 +461,7 @@ export class Channelstream {
     const { text, resolve, reject, fields } = this.#commands.get(id) ?? {};
     // It is sent to the new connection, which is to join.
     if (asked !== this.#connId && fields?.().channels.some((name) => this.#wanted.has(name))) return;
-    const { expires_in: seconds, conn_id: connId, lost = [] } = result ?? {};
+    const { expires_in: seconds, conn_id: connId, lost = [], unsubscribed } = result ?? {};
     if (seconds >= 0 && this.#options.getToken) {
       clearTimeout(this.#expiry);
       const ms = seconds * 1_000;
@@ -474,6 +475,7 @@ export class Channelstream {
       this.#emit({ type: "connection", connection: result });
     }
     if (lost.length) this.#deliver({ type: "lost", channels: lost, reason: "no longer kept" });
+    if (unsubscribed) this.roster.apply({ type: "unsubscribed", channels: unsubscribed });
     this.#commands.delete(id);
     if (error) reject?.(Object.assign(new Error(), error));
     else resolve?.(result);

@@ -51,6 +51,21 @@ test("commands are answered by their ids, in any order", async () => {
   assert.deepEqual(await info, { channels: {} });
 });
 
+test("the roster has no channel that the connection has left, or was taken out of", async () => {
+  const stream = open({ token: "t-1" });
+  const socket = await greeted(stream);
+  stream.roster.load({ channels: { a: { users: ["ann"] }, b: { users: ["ann"] }, c: { users: ["ann"] } } });
+  const changed = [];
+  stream.on("roster", ({ channel }) => changed.push(channel));
+  const left = stream.unsubscribe(["a"]);
+  socket.say({ type: "reply", id: 1, result: { channels: ["b", "c"], unsubscribed: ["a"] } });
+  await left;
+  assert.deepEqual(stream.roster.channels, ["b", "c"]);
+  socket.say({ type: "unsubscribed", channels: ["b"], reason: "no longer granted" });
+  assert.deepEqual(stream.roster.channels, ["c"]);
+  assert.deepEqual(changed, ["a", "b"]);
+});
+
 test("a message has an id of its own, where the page is no secure context, too", async () => {
   const stream = open({ token: "t-1" });
   const socket = await greeted(stream);
